@@ -212,6 +212,27 @@ def in_force(app: App) -> object:
     return (app.gateway.options, app.reloads.config_hash, [source.type for source in app.supervisor.sources()])
 
 
+async def test_a_reload_that_fails_half_way_closes_nothing_and_asks_for_a_restart(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        file.content = EVERYTHING
+        with capture_logs() as logs:
+            with monkeypatch.context() as patched:
+                patched.setattr(app.supervisor, "rearrange", failing)
+                with pytest.raises(live_parts.HalfInForce):
+                    await app.reloads.reload()
+            await asyncio.sleep(0)
+            assert not any(endpoints.closed)
+            with pytest.raises(ConfigError, match="a restart of the gateway"):
+                await app.reloads.reload()
+        assert [line["event"] for line in logs].count("a reload has failed half-way: restart the gateway") == 2
+        assert not any("stays in force" in line["event"] for line in logs)
+    assert all(endpoints.closed)
+    assert [backend.closings for backend in endpoints.made] == [1] * len(endpoints.made)
+
+
 async def test_a_backend_that_cannot_be_made_leaves_no_other_open(endpoints: Endpoints) -> None:
     file = File(config(backends=BACKENDS, sources=SOURCES))
     async with reloadable(file) as app:

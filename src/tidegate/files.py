@@ -18,6 +18,9 @@ PEM_BYTES = 16_777_216
 DATABASE_COMPANIONS = ("", "-wal", "-shm", "-journal")
 """What SQLite appends to the name of a database for the files that belong to it."""
 
+Mark = tuple[int, int, int]
+"""Changes with the content of a file, which it does not contain. See `mark`."""
+
 _OTHERS_MAY_USE = stat.S_IROTH | stat.S_IWOTH
 
 
@@ -46,13 +49,21 @@ def check(path: Path, *, limit: int = PEM_BYTES) -> None:
         os.close(descriptor)
 
 
-def mark(path: Path) -> tuple[int, int, int]:
+def mark(path: Path) -> Mark:
     """Return a value that changes with the content of the file at `path`; there is one also for a file that is not."""
     try:
         found = path.stat()
     except OSError:
         return (0, 0, 0)
     return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of a file; 0 if there is none, or if it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def is_exposed(path: Path) -> bool:
@@ -169,11 +180,3 @@ def _kind(mode: int) -> str:
         stat.S_IFSOCK: "a socket",
     }
     return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def size_bytes(path: Path) -> int:
-    """Return the size of a file; 0 if there is none, or if it cannot be looked at."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from tidegate import files
+from tidegate.errors import TidegateError
 from tidegate.inbound import server
 from tidegate.inbound.http_api import Door, Reloading
 from tidegate.inbound.websocket import WebSocketServer
@@ -34,7 +35,8 @@ ACCESS = "access"
 """The name of the authenticator among `OpenParts`."""
 
 
-Marks = dict[str, tuple[int, int, int]]
+class HalfInForce(TidegateError):
+    """Putting a plan in force has failed half-way, by a mistake of ours: some parts may follow the new plan."""
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +53,9 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """What another plan needs has been made. `put_in_force` awaits nothing, and does not fail.
+    """What another plan needs has been made. `put_in_force` awaits nothing.
 
+    It raises `HalfInForce` only for a mistake of ours. All of both plans stays open then, since either may be in use.
     `renewed` are the settings of certificates whose files have another content than when they were read before.
     """
 
@@ -71,7 +74,7 @@ class LiveParts(msgspec.Struct, kw_only=True):
     gateway: Gateway
     opened: OpenParts
     backends: dict[str, Backend]
-    marks: Marks
+    marks: dict[str, files.Mark]
     pollers: PollerParts
     supervisor: Supervisor
     admissions: Admissions
@@ -113,7 +116,14 @@ class LiveParts(msgspec.Struct, kw_only=True):
                 self.opened.take_over(new, dropped=list(after), after=after)
                 self.plan, self.marks = wanted, marks
 
-            yield Prepared(put_in_force, frozenset(renewed) | self._renewed(tls))
+            yield Prepared(partial(self._all_of, put_in_force, new), frozenset(renewed) | self._renewed(tls))
+
+    def _all_of(self, put_in_force: Callable[[], None], new: OpenParts) -> None:
+        try:
+            put_in_force()
+        except Exception as error:
+            self.opened.keep_beside(new)
+            raise HalfInForce(f"putting another plan in force has failed half-way: {error!r}") from error
 
     def _renewed(self, tls: server.LoadedCertificate | None) -> set[str]:
         shown = self.ground.certificate
@@ -260,7 +270,7 @@ def _serving(
     )
 
 
-def _marks(plan: Plan) -> Marks:
+def _marks(plan: Plan) -> dict[str, files.Mark]:
     """Look at the files with certificates for backends. Blocks."""
     return {
         setting: files.mark(path)

@@ -63,6 +63,10 @@ class OpenParts:
                 self._close_soon(old, after=after.get(name))
         self._stacks |= fresh
 
+    def keep_beside(self, new: "OpenParts") -> None:
+        """Keep the parts of `new` until the end, as well as those of the same names. Do that once at most."""
+        self._stacks |= {f"new {name}": stack for name, stack in new._handed_over().items()}  # noqa: SLF001 - as above
+
     def _handed_over(self) -> dict[str, AsyncExitStack]:
         stacks, self._stacks = self._stacks, {}
         return stacks

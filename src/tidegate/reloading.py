@@ -19,7 +19,7 @@ from tidegate.core.instant import Instant
 from tidegate.core.measurements import ConfigReloaded
 from tidegate.core.reloads import ReloadAttempt, Reloaded, ReloadOutcome
 from tidegate.errors import ConfigError, NothingToReload, Problem, ReloadUnderWay
-from tidegate.live_parts import LiveParts
+from tidegate.live_parts import HalfInForce, LiveParts
 from tidegate.plan import Plan, plan
 from tidegate.ports import Clock, Metrics, Reading
 
@@ -29,7 +29,7 @@ Reread = Callable[[], Config]
 log = structlog.get_logger("tidegate.reload")
 
 
-class Read(msgspec.Struct, frozen=True, kw_only=True):
+class NewConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration that was read again, and what a running gateway can take on of it."""
 
     in_force: Config
@@ -52,6 +52,7 @@ class Reloads:
         self._hash: str | None = None
         self._parts: LiveParts | None = None
         self._task: asyncio.Task[Reloaded] | None = None
+        self._half: Problem | None = None  # since a reload failed half-way, nobody knows what is in force
         self.loaded_at = clock.now()
         """When what is in force was put in force, or found to be what the file says."""
         self.needs_restart: tuple[str, ...] = ()
@@ -85,6 +86,8 @@ class Reloads:
 
         Raises `ConfigError` with all problems, and then nothing has changed; `ReloadUnderWay`, also while the gateway
         starts or ends; and `NothingToReload` if there is neither. Cancelling this does not end the reload.
+
+        After `HalfInForce`, all that follow are refused: nobody knows which plan to compare the next one with.
         """
         if config is None and self._reread is None:
             raise NothingToReload("expected a gateway that was started with --config: there is no file to read again")
@@ -99,6 +102,8 @@ class Reloads:
     async def _attempt(self, config: Config | None, parts: LiveParts) -> Reloaded:
         began = self._clock.now()
         try:
+            if self._half is not None:
+                raise ConfigError([self._half])
             before = self._config
             read = await asyncio.to_thread(self._read, config)
             async with parts.prepared(read.plan) as prepared:
@@ -108,7 +113,13 @@ class Reloads:
             raise
         except Exception as error:
             log.exception("the configuration could not be reloaded")
-            self._note("error", began, problems=(Problem("reload", "a configuration that works", repr(error)),))
+            if isinstance(error, HalfInForce):
+                self._half = Problem(
+                    "reload", "a restart of the gateway: a part of a configuration is in force", str(error)
+                )
+            self._note(
+                "error", began, problems=(self._half or Problem("reload", "a configuration that works", repr(error)),)
+            )
             raise
         self._config, self._hash, self.needs_restart = read.in_force, read.hash, read.needs_restart
         self.loaded_at = self._clock.now()
@@ -121,7 +132,7 @@ class Reloads:
         self._note("changed" if reloaded.changed else "unchanged", began, reloaded=reloaded)
         return reloaded
 
-    def _read(self, config: Config | None) -> Read:
+    def _read(self, config: Config | None) -> NewConfig:
         """Read and check everything. Blocks. Raises `ConfigError` with all problems."""
         if config is None:
             assert self._reread is not None, "reload sees to it"
@@ -130,7 +141,7 @@ class Reloads:
         wanted = plan(in_force)
         if problems := startup_problems(wanted):
             raise ConfigError(problems)
-        return Read(in_force=in_force, needs_restart=needs_restart, plan=wanted, hash=config_hash(config))
+        return NewConfig(in_force=in_force, needs_restart=needs_restart, plan=wanted, hash=config_hash(config))
 
     def _note(
         self,
@@ -144,7 +155,7 @@ class Reloads:
         attempt = ReloadAttempt(
             began=began, ended=self._clock.now(), outcome=outcome, reloaded=reloaded, problems=problems
         )
-        _log(attempt)
+        _log(attempt, is_half=self._half is not None)
         self._metrics.observe(ConfigReloaded(outcome))
         self.last = attempt
         try:
@@ -160,12 +171,15 @@ class Reloads:
         ]
 
 
-def _log(attempt: ReloadAttempt) -> None:
+def _log(attempt: ReloadAttempt, *, is_half: bool) -> None:
     for problem in attempt.problems:
         log.warning("problem in the configuration", path=problem.path, expected=problem.expected, got=problem.got)
     done = attempt.reloaded
     if done is None:
-        log.error("configuration not reloaded: the old one stays in force", problems=len(attempt.problems))
+        if is_half:
+            log.error("a reload has failed half-way: restart the gateway")
+        else:
+            log.error("configuration not reloaded: the old one stays in force", problems=len(attempt.problems))
         return
     log.info("configuration reloaded", **msgspec.structs.asdict(done.changed), **_besides(done))
     if done.needs_restart:

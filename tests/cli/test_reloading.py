@@ -144,7 +144,7 @@ class TestWhatIsPrinted:
     def test_a_refusal(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert printed(Outcome(answer=None, problems=PROBLEMS), json=False) == 1
         first, *lines = capsys.readouterr().err.splitlines()
-        assert "refused" in first
+        assert "not put the configuration in force" in first
         assert lines == [f"  {problem}" for problem in PROBLEMS]
 
     def test_for_scripts(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ def printed(outcome: Outcome, *, json: bool) -> int:
     elif outcome.answer is not None:
         sys.stdout.writelines(f"{printable(line)}\n" for line in _lines(outcome.answer))
     else:
-        first = "tidegate: the gateway refused the configuration, and goes on with the one before:"
+        first = "tidegate: the gateway has not put the configuration in force:"
         sys.stderr.writelines(
             f"{printable(line)}\n" for line in (first, *(f"  {problem}" for problem in outcome.problems))
         )

@@ -19,6 +19,7 @@ from tidegate.runtime.access import Gate, Request, bearer_token, presented_token
 from tidegate.runtime.authentication import Revision
 from tidegate.runtime.clients import NO_TOKEN
 from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.request_ids import new_id
 from tidegate.secret import Secret
 
 Transport = Literal["websocket", "sse", "http"]
@@ -118,7 +119,7 @@ class Admissions:
 
     def request_id(self, peer: str, sent: bytes | None) -> str:
         """See `Gate.request_id`."""
-        return self.gate.request_id(peer, sent)
+        return new_id() if sent is None else self.gate.request_id(peer, sent)  # nearly no request has an id
 
     def still_holds(self, admission: Admission, request: Request) -> bool:
         """Whether `request`, which is answered for long and not for a stream, would be granted as much as before."""

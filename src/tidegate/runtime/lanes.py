@@ -82,10 +82,7 @@ class Lane:
             self._publish_waiting()
 
     def follow_others(self) -> None:
-        """Publish what is submitted from now on after everything that was submitted to the other lanes until now.
-
-        Without this, lanes know no order among each other. What this one has in flight is not awaited.
-        """
+        """Publish what is submitted from now on after everything that the other lanes were given until now."""
         busy = [lane for lane in self._others.values() if lane is not self and lane.is_busy]
         barrier = _Barrier(len(busy), self._clock.now().mono)
         self._waiting += [barrier] if busy else []

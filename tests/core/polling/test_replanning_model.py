@@ -227,4 +227,4 @@ class Reloads(RuleBasedStateMachine):
 
 
 TestReloads = Reloads.TestCase
-TestReloads.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestReloads.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

@@ -23,10 +23,10 @@ def check(record: Record) -> None:
     """Judge everything that is left; `record.violations` is empty if all was well."""
     judge_ended(record, before=float("inf"))
     Truth(record).check()
-    _check_convergence(record)
+    check_convergence(record)
 
 
-def _check_convergence(record: Record) -> None:
+def check_convergence(record: Record) -> None:
     """At the end every client believes the same of what it is subscribed to, and that is fresh."""
     end = record.scenario.duration_s
     _, all_of_it = record.views[WITNESS]
@@ -37,7 +37,7 @@ def _check_convergence(record: Record) -> None:
                 record.fail(end, f"{client}: believes {mine} of {name}, the witness {theirs}")
             elif mine.stale:
                 record.fail(end, f"{client}: {name} is still stale at the end")
-    if missing := record.scenario.config.sources.keys() - {event_type for event_type, _ in all_of_it}:
+    if missing := record.last_config.sources.keys() - {event_type for event_type, _ in all_of_it}:
         record.fail(end, f"nothing was ever heard of {sorted(missing)}")
 
 

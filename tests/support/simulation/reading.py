@@ -157,7 +157,7 @@ class _Reading:
         self._expect(data["reason"] == due, f"expected {due}", message)
         self._expect(data["requested"] == self._gap_due, f"expected {self._gap_due}", message)
         if due == "history_truncated":
-            kept = self._record.scenario.config.history.events
+            kept = self._record.least_history(self._at)
             behind = self._position - int((self._gap_due or "0").rpartition(":")[2])
             self._expect(behind > kept, f"only {behind} behind, and {kept} are kept", message)
         self._gap_due = None
@@ -205,8 +205,8 @@ class _Reading:
         """`as_of` is never later than the event; in a snapshot of what did not change, never later than now."""
         if message.as_of is None:
             return
-        settings = self._record.scenario.config.sources[message.type]
-        if message.snapshot and (settings.on_change or settings.key is not None):
+        settings = self._record.settings(message.type)
+        if message.snapshot and any(each.on_change or each.key is not None for each in settings):
             latest = rfc3339(self._at + max(self._record.walls.at(self._at)) + STEP_S)
         else:
             latest = message.timestamp

@@ -1,7 +1,7 @@
 """What is known of a world from outside: what clients heard, what backends gave, what was wrong with either."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +12,7 @@ from simulation.clients import Message, Visit
 from simulation.scenario import Scenario
 from simulation.tap import Tap
 from simulation.virtual import EPOCH_WALL
+from tidegate.config import Config, SourceConfig
 from tidegate.core.instant import from_rfc3339
 
 WITNESS = "witness"
@@ -48,7 +49,7 @@ class Published(msgspec.Struct, frozen=True):
 class Log:
     """Everything that was published since the witness came, by `seq`; `first` is the position it came at."""
 
-    def __init__(self, retained: frozenset[str]) -> None:
+    def __init__(self, retained: Set[str]) -> None:
         self.first = 0
         self._retained = retained
         self._events: list[Published] = []
@@ -150,7 +151,9 @@ class Record:
         self.violations: list[str] = []
         self.taps: dict[str, Tap] = {}
         self.given: dict[str, list[tuple[str, float, bytes]]] = {}
-        self.retained = frozenset({*scenario.config.sources, "circuit_breaker.state", "source.freshness"})
+        self.configs = [(float("-inf"), scenario.config)]
+        """Every configuration that was in force, and since when."""
+        self.retained = {*scenario.config.sources, "circuit_breaker.state", "source.freshness"}
         self.log = Log(self.retained)
         self.handed: list[tuple[float, str, Message]] = []
         self.walls = Walls()
@@ -158,6 +161,24 @@ class Record:
         self.waiting: list[Visit] = []
         self.pokes: list[tuple[float, str]] = []
         self.sleeps: list[tuple[float, float]] = []
+
+    def reloaded(self, at: float, config: Config) -> None:
+        """Another configuration is in force."""
+        self.configs.append((at, config))
+        self.retained |= config.sources.keys()
+
+    @property
+    def last_config(self) -> Config:
+        """The configuration that is in force at the end."""
+        return self.configs[-1][1]
+
+    def settings(self, event_type: str) -> Iterator[SourceConfig]:
+        """What was ever configured for a source."""
+        return (config.sources[event_type] for _, config in self.configs if event_type in config.sources)
+
+    def least_history(self, at: float) -> int:
+        """The shortest history that was configured up to now."""
+        return min(config.history.events for since, config in self.configs if since <= at)
 
     def fail(self, at: float, what: str) -> None:
         """Note that something was wrong."""

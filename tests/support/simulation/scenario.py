@@ -6,7 +6,7 @@ wall clock.
 
 import enum
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -154,25 +154,35 @@ def draw(seed: int, *, hours: float = 1.0) -> Scenario:
     rng = random.Random(f"scenario {seed}")
     duration_s = max(hours * HOUR_S, 2 * CALM_S)
     config = msgspec.convert(_document(rng), Config)
-    jumps = [
-        (rng.uniform(0, duration_s), rng.choice([-1, 1]) * 10 ** rng.uniform(-1, 5))
-        for _ in range(rng.randint(1, round(6 * duration_s / HOUR_S) + 1))
-    ]
-    fates = {name: _fate(rng, config, name, duration_s) for name in config.backends}
+    jumps = draw_jumps(rng, duration_s)
+    fates = {name: draw_fate(rng, _intervals(config, name), duration_s) for name in config.backends}
     return Scenario(
         seed=seed,
         duration_s=duration_s,
         config=config,
         fates=fates,
-        jumps=sorted(jumps),
-        pokes=sorted(_pokes(rng, fates, duration_s)),
-        sleeps=sorted(_sleeps(rng, duration_s - CALM_S)) if config.history.events > SHORT_HISTORY else [],
+        jumps=jumps,
+        pokes=sorted(draw_pokes(rng, fates, duration_s)),
+        sleeps=sorted(draw_sleeps(rng, duration_s - CALM_S)) if config.history.events > SHORT_HISTORY else [],
         capacity=rng.choice([512, 1024, 4096]) if "crowd" not in config.backends else 65536,
     )
 
 
-def _fate(rng: random.Random, config: Config, name: str, duration_s: float) -> Fate:
-    normal = sum(1 / source.interval_s for source in config.sources.values() if source.backend == name)
+def draw_jumps(rng: random.Random, duration_s: float) -> list[tuple[float, float]]:
+    """When the wall clock jumps, and by how many seconds."""
+    return sorted(
+        (rng.uniform(0, duration_s), rng.choice([-1, 1]) * 10 ** rng.uniform(-1, 5))
+        for _ in range(rng.randint(1, round(6 * duration_s / HOUR_S) + 1))
+    )
+
+
+def _intervals(config: Config, backend: str) -> list[float]:
+    return [source.interval_s for source in config.sources.values() if source.backend == backend]
+
+
+def draw_fate(rng: random.Random, intervals: Iterable[float], duration_s: float) -> Fate:
+    """What becomes of a backend whose sources have these intervals."""
+    normal = sum(1 / interval_s for interval_s in intervals)
     return Fate(
         phases=list(_phases(rng, duration_s - CALM_S, duration_s)),
         syns_s=rng.choice(KERNELS),
@@ -197,7 +207,7 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
     return [*phases, Phase(None, healed_at, end)]
 
 
-def _pokes(rng: random.Random, fates: dict[str, Fate], duration_s: float) -> Iterator[tuple[float, str]]:
+def draw_pokes(rng: random.Random, fates: dict[str, Fate], duration_s: float) -> Iterator[tuple[float, str]]:
     """Now and then, often twice in a row; and by scripts that start a backend, once it is there."""
     at, mean_s = 2.0, rng.choice([600.0, 600.0, 600.0, 40.0])  # the first polls are left alone: they show the grid
     while (at := at + rng.expovariate(1 / mean_s)) < duration_s:
@@ -211,7 +221,7 @@ def _pokes(rng: random.Random, fates: dict[str, Fate], duration_s: float) -> Ite
                 yield phase.start + rng.uniform(0, 0.5), name
 
 
-def _sleeps(rng: random.Random, healed_at: float) -> list[tuple[float, float]]:
+def draw_sleeps(rng: random.Random, healed_at: float) -> list[tuple[float, float]]:
     if rng.random() < 0.7:
         return []
     return [(rng.uniform(10, healed_at - 320), 10 ** rng.uniform(0, 2.5)) for _ in range(rng.randint(1, 4))]

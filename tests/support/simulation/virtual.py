@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import async_solipsism  # type: ignore[import-untyped]
 from async_solipsism.clock import Clock as Ticks  # type: ignore[import-untyped]
 from async_solipsism.selector import Selector  # type: ignore[import-untyped]
-from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[import-untyped]
+from async_solipsism.socket import ListenSocket, Queue, Socket, SocketFd  # type: ignore[import-untyped]
 
 from tidegate.core.instant import Instant
 
@@ -126,8 +126,24 @@ class _Ticks(Ticks):  # type: ignore[misc] # the library has no types
 class _Socket(Socket):  # type: ignore[misc] # the library has no types
     """Takes every option without a warning: none means anything here."""
 
+    def fileno(self) -> "_Descriptor":
+        return _Descriptor(self)
+
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
         pass
+
+
+class _Descriptor(SocketFd):  # type: ignore[misc] # the library has no types
+    """Less than any number: of these there are enough, whatever the limit of the process is."""
+
+    def __lt__(self, other: int) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SocketFd) and self.socket is other.socket
+
+    def __hash__(self) -> int:
+        return hash(self.socket)
 
 
 class _Queue(Queue):  # type: ignore[misc] # the library has no types

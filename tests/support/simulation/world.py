@@ -5,8 +5,8 @@ import gc
 import hashlib
 import random
 import traceback
-from collections.abc import Awaitable, MutableMapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from unittest import mock
 
@@ -26,14 +26,17 @@ from simulation.tap import Tap
 from simulation.virtual import Listener, VirtualLoop, WorldClock, run_in_virtual_time
 from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
+from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.readings import Read
+from tidegate.errors import UnknownName
 from tidegate.inbound import server
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.websocket import WebSocketServer
 from tidegate.inbound.websocket.server import PING_S
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.bus_memory import MemoryBus
-from tidegate.plan import plan
+from tidegate.plan import Plan, PlannedBackend, plan
+from tidegate.ports import Backend
 from tidegate.runtime import housekeeping
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
@@ -44,6 +47,9 @@ from tidegate.runtime.supervisor import Supervisor
 HOUSEKEEPING_S = 5.0
 """What the gateway looks after each second, it looks after so often here: that took a third of the time, and the date
 of HTTP headers is not kept at all. Each connection is still pinged once in `PING_S`."""
+
+LATER_TIMEOUT_S = 4.0
+"""The timeout that a backend reckons with that is configured later."""
 
 COLLECT_AFTER = 200_000
 """Objects between two garbage collections: a world of an hour needs none."""
@@ -84,6 +90,13 @@ def live(seed: int, *, hours: float = 1.0, troubles: Troubles | None = None) -> 
 def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report:
     """Let a world run, and judge it."""
     record = Record(scenario)
+    return observed(record, lambda loop: World(scenario, record, loop, troubles), judge=check if troubles is None else None)
+
+
+def observed(
+    record: Record, world: Callable[[VirtualLoop], "World"], *, judge: Callable[[Record], None] | None
+) -> Report:
+    """Let a world run, and report what `judge` and the run itself say of it."""
     configured = structlog.get_config()
     structlog.configure(
         processors=[record.logged], wrapper_class=structlog.make_filtering_bound_logger("error"), context_class=dict
@@ -92,9 +105,9 @@ def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report
     gc.set_threshold(COLLECT_AFTER)
     try:
         with mock.patch.object(housekeeping, "REVIEW_S", HOUSEKEEPING_S):
-            digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop, troubles).run())
-        if troubles is None:
-            check(record)
+            digest, messages = run_in_virtual_time(lambda loop: world(loop).run())
+        if judge is not None:
+            judge(record)
     except Exception as error:  # noqa: BLE001 - a world that breaks down is a finding like any other
         record.fail(-1, "".join(traceback.format_exception(error)))
         digest, messages = "", 0
@@ -102,11 +115,13 @@ def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report
         structlog.configure(**configured)
         gc.set_threshold(*thresholds)
     return Report(
-        scenario.seed, digest, messages, sum(len(tap.exchanges) for tap in record.taps.values()), record.violations
+        record.scenario.seed, digest, messages, sum(len(tap.exchanges) for tap in record.taps.values()), record.violations
     )
 
 
-class _World:
+class World:
+    """One world, from its beginning to its end."""
+
     def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop, troubles: Troubles | None = None) -> None:
         self._scenario = scenario
         self._record = record
@@ -116,18 +131,21 @@ class _World:
         self._messages = 0
         self._troubles = troubles
         self._order: Order | None = None
+        self._metrics = Uncounted()
+        self._door = OpenDoor()
         loop.set_exception_handler(lambda _, context: record.fail(loop.time(), f"unhandled: {context}"))
 
     async def run(self) -> tuple[str, int]:
         scenario = self._scenario
         async with AsyncExitStack() as stack:
-            self._scripts = {name: self._backend(name) for name in scenario.config.backends}
+            self._scripts = {name: self._backend(name) for name in scenario.fates}
             for script in self._scripts.values():
                 await stack.enter_async_context(_background(script.run()))
             supervisor = await self._gateway(stack)
             await stack.enter_async_context(_background(self._jump()))
             await stack.enter_async_context(_background(self._sleep()))
             await stack.enter_async_context(_background(self._poke(supervisor)))
+            await stack.enter_async_context(_background(self._change()))
             if self._order is not None:
                 await stack.enter_async_context(_background(self._compare(self._order, supervisor, self._gateway_made)))
             await asyncio.gather(*(client.run() for client in self._clients()))
@@ -135,63 +153,76 @@ class _World:
         self._check_leaks()
         return self._digest.hexdigest(), self._messages
 
+    _script = ScriptedBackend
+
     def _backend(self, name: str) -> ScriptedBackend:
         scenario = self._scenario
-        timeout_s = scenario.config.backends[name].timeout_s
-        script = ScriptedBackend(name, self._loop, scenario.fates[name], timeout_s=timeout_s, seed=scenario.seed)
+        settings = scenario.config.backends.get(name)
+        timeout_s = LATER_TIMEOUT_S if settings is None else settings.timeout_s
+        script = self._script(name, self._loop, scenario.fates[name], timeout_s=timeout_s, seed=scenario.seed)
         self._record.given[name] = script.given
         return script
 
     async def _gateway(self, stack: AsyncExitStack) -> Supervisor:
         """The composition of `tidegate.app.running`, on virtual time and virtual sockets."""
-        scenario, wanted, clock = self._scenario, plan(self._scenario.config), self._clock
-        metrics = Uncounted()
-        door = OpenDoor()
-        gateway = Gateway(
-            wanted.gateway,
-            bus=MemoryBus("here") if self._troubles is None else UnsteadyBus(self._troubles, seed=scenario.seed),
-            clock=clock,
-            metrics=metrics,
-            authenticator=door,
-            multicast=send_to_all,
-        )
-        self._gateway_made = gateway
+        wanted = plan(self._scenario.config)
+        gateway = self._gateway_made = self._new_gateway(wanted)
         if self._troubles is not None:
             behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polling.sources}
             self._order = Order(self._record, behind)
         pollers = []
         for planned in wanted.backends:
-            name = planned.name
-            assert planned.endpoint.http is not None, "no plug-in is simulated"
-            real = JsonRpcBackend(
-                HttpOptions(url=planned.endpoint.http.url),
-                wall_clock=clock.wall,
-                connect=self._scripts[name].door.connected,
-            )
-            tap = self._record.taps[name] = Tap(name, real, clock.now, secret=self._scripts[name].secret)
+            tap = self._tap(planned)
             stack.push_async_callback(tap.aclose)
-            pollers.append(
-                BackendPoller(
-                    planned.polling,
-                    backend=tap,
-                    gateway=gateway,
-                    clock=clock,
-                    metrics=metrics,
-                    store=None,
-                    rng=random.Random(f"poller {name} {scenario.seed}"),
-                )
-            )
-        gate = Gate(authenticator=door, **asdict(wanted.access))
-        websocket = WebSocketServer(gateway, Admissions(gateway, gate), wanted.websocket)
-        websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
+            pollers.append(self._poller(planned.polling, tap))
+        admissions = Admissions(gateway, Gate(authenticator=self._door, **asdict(wanted.access)))
         supervisor = Supervisor(gateway, pollers, store=None)
         await stack.enter_async_context(supervisor.running())
+        await self._serve(stack, admissions, wanted)
+        return supervisor
+
+    def _new_gateway(self, wanted: Plan) -> Gateway:
+        return Gateway(
+            wanted.gateway,
+            bus=MemoryBus("here") if self._troubles is None else UnsteadyBus(self._troubles, seed=self._scenario.seed),
+            clock=self._clock,
+            metrics=self._metrics,
+            authenticator=self._door,
+            multicast=send_to_all,
+        )
+
+    def _tap(self, planned: PlannedBackend) -> Tap:
+        name = planned.name
+        assert planned.endpoint.http is not None, "no plug-in is simulated"
+        script = self._scripts[name]
+        real = JsonRpcBackend(
+            HttpOptions(url=planned.endpoint.http.url), wall_clock=self._clock.wall, connect=script.door.connected
+        )
+        tap = self._record.taps[name] = Tap(name, real, self._clock.now, secret=script.secret)
+        return tap
+
+    def _poller(self, polling: BackendPlan, backend: Backend, *, nth: str = "") -> BackendPoller:
+        return BackendPoller(
+            polling,
+            backend=backend,
+            gateway=self._gateway_made,
+            clock=self._clock,
+            metrics=self._metrics,
+            store=None,
+            rng=random.Random(f"poller {polling.name} {self._scenario.seed}{nth}"),
+        )
+
+    async def _serve(
+        self, stack: AsyncExitStack, admissions: Admissions, wanted: Plan
+    ) -> tuple[WebSocketServer, server.Serving]:
+        websocket = WebSocketServer(self._gateway_made, admissions, wanted.websocket)
+        websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
         await stack.enter_async_context(websocket.running())
-        listener: Any = Listener(self._loop, HOST, PORT, capacity=scenario.capacity)
-        await stack.enter_async_context(
+        listener: Any = Listener(self._loop, HOST, PORT, capacity=self._scenario.capacity)
+        serving = await stack.enter_async_context(
             server.serve(_nothing, websocket, sock=listener, handshake_s=wanted.server.handshake_s)
         )
-        return supervisor
+        return websocket, serving
 
     def _clients(self) -> list[Client]:
         kinds: dict[str, type[Client]] = {
@@ -239,7 +270,11 @@ class _World:
         for at, backend in self._scenario.pokes:
             await asyncio.sleep(at - self._loop.time())
             self._record.pokes.append((self._loop.time(), backend))
-            await supervisor.poll(backend)
+            with suppress(UnknownName):  # it may have been removed
+                await supervisor.poll(backend)
+
+    async def _change(self) -> None:
+        """What else is done to this world. Nothing to most."""
 
     def _check_leaks(self) -> None:
         left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]

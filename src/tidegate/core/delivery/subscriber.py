@@ -203,8 +203,7 @@ class Subscriber(Member):
         self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
-        self._outbox = None
-        self._delivered_before, self._reported_skipped = delivered, skipped or None
+        self._outbox, self._delivered_before, self._reported_skipped = None, delivered, skipped or None
 
     @property
     def was_fed(self) -> bool:

@@ -19,19 +19,21 @@ class Leaving:
         self._spec = spec
         self._status = status
         self._about = about
-        self._has_verdict = said.status is not None or bool(said.items)
+        self.owes_verdict = said.status is not None or bool(said.items)
+        """Whether it has to be said that there is no verdict any more."""
+        self._has_said_verdict = False
 
     @property
     def is_owed(self) -> bool:
         """Whether there is something to say now."""
-        return self._has_verdict or bool(self.said.items)
+        return self.owes_verdict or bool(self.said.items)
 
     def say(self) -> list[Draft]:
         """Say that everything is gone: each item that was said, and the verdict."""
         gone = [value_draft(self._spec, self._status, key, NULL, gone=True, fresh_s=None) for key in self.said.items]
-        if self._has_verdict:
+        if self.owes_verdict:
             gone.append(gone_verdict(self._spec.type, self._about))
-        self.said, self._has_verdict = NOTHING_TOLD, False
+        self.said, self.owes_verdict, self._has_said_verdict = NOTHING_TOLD, False, self.owes_verdict
         return gone
 
     def taken(self, told: Told) -> None:
@@ -41,7 +43,7 @@ class Leaving:
     def refused(self) -> None:
         """The bus refused what was said last."""
         self.said = self.told
-        self._has_verdict = self._has_verdict or self.told.status is not None or bool(self.told.items)
+        self.owes_verdict = self.owes_verdict or self._has_said_verdict
 
     def forget_told(self) -> None:
         """Another epoch has begun. What is on its way to the bus may be published in it all the same."""

@@ -36,6 +36,7 @@ class Telling:
         self._parts = parts
         self._sources = parts.sources
         self._epoch = 0
+        self._is_unsure = False  # whether the bus may yet publish, in this epoch, what was decided in the one before
         self._moves_under_way: list[Transition | BreakerGone] = []
         self._moves_owed: list[Transition | BreakerGone] = []
         self._leaving: dict[str, Leaving] = {}
@@ -57,7 +58,10 @@ class Telling:
 
     def leaves(self, leaving: Iterable[Leaving], into: Decision) -> None:
         """Sources are polled no longer: say so."""
-        self._leaving |= {each.type: each for each in leaving if each.is_owed}
+        for each in leaving:
+            each.owes_verdict = each.owes_verdict or self._is_unsure
+            if each.is_owed:
+                self._leaving[each.type] = each
         self._say_gone(into)
 
     def returns(self, event_type: str) -> Leaving | None:
@@ -67,7 +71,7 @@ class Telling:
     def end_breaker(self, gone: BreakerGone, into: Decision) -> None:
         """There is no such breaker any more."""
         if any(move.breaker == gone.breaker for move in self._moves_owed):
-            self._moves_owed = _to_tell([*self._moves_owed, gone])
+            self._moves_owed = self._to_tell([*self._moves_owed, gone])
         else:
             into.moves.append(gone)
 
@@ -92,6 +96,7 @@ class Telling:
         # taken or refused, all that it says is owed again, so no move and no verdict of it counts as told. But items
         # that it publishes here have to be removed if they are gone. This number tells it from later decisions.
         self._epoch += 1
+        self._is_unsure = True
         self.begin(firsts, now)
 
     def owe(self, now: Instant) -> None:
@@ -123,6 +128,7 @@ class Telling:
     def taken(self, decision: Decision) -> None:
         """The bus has published the drafts of `decision`: what they say counts as told from now on."""
         if decision.epoch == self._epoch:
+            self._is_unsure = False
             del self._moves_under_way[: len(decision.moves)]
         for name, told in decision.told.items():
             if (teller := self._teller(name)) is not None:
@@ -145,7 +151,7 @@ class Telling:
         if decision.epoch != self._epoch and not decision.left:
             return
         # Those that were decided after it are refused too.
-        self._moves_owed = _to_tell([*self._moves_owed, *self._moves_under_way])
+        self._moves_owed = self._to_tell([*self._moves_owed, *self._moves_under_way])
         self._moves_under_way.clear()
         self.owed_due_at = now.mono + PUBLISH_OWED_S
 
@@ -166,15 +172,14 @@ class Telling:
             return gone_breaker(move.breaker, move.about)
         return move_draft(move, self._parts.serves[move.breaker])
 
-
-def _to_tell(owed: Iterable[Transition | BreakerGone]) -> list[Transition | BreakerGone]:
-    """Return what has to be told of `owed`: of a breaker that is gone only that; nothing if it was never told of."""
-    kept: list[Transition | BreakerGone] = []
-    for move in owed:
-        if isinstance(move, BreakerGone):
-            before = [each for each in kept if each.breaker == move.breaker and isinstance(each, Transition)]
-            kept = [each for each in kept if each not in before]
-            if before and before[0].from_state is None:
-                continue
-        kept.append(move)
-    return kept
+    def _to_tell(self, owed: Iterable[Transition | BreakerGone]) -> list[Transition | BreakerGone]:
+        """Return what has to be told of `owed`: of a breaker that is gone only that, if it was ever told of."""
+        kept: list[Transition | BreakerGone] = []
+        for move in owed:
+            if isinstance(move, BreakerGone):
+                before = [each for each in kept if each.breaker == move.breaker and isinstance(each, Transition)]
+                kept = [each for each in kept if each not in before]
+                if before and before[0].from_state is None and not self._is_unsure:
+                    continue
+            kept.append(move)
+        return kept

@@ -37,6 +37,7 @@ class QuickRoutes:
     ) -> None:
         self._publish = publish
         self._admissions = admissions
+        self._answered = gateway.requests.note
         self._debug = log.debug  # looked up once: structlog takes as long to find it as the rest of the answer takes
         probes = {"/healthz": health, "/readyz": lambda: readiness(supervisor, gateway)}
         self._probes: dict[bytes, Callable[[], Answered]] = {}
@@ -95,7 +96,13 @@ class QuickRoutes:
     ) -> Answered:
         status, fields, body = answered
         elapsed_s = round(asyncio.get_running_loop().time() - began, 4)
-        self._admissions.note_answered(self._routes[path], status)
-        about = {"method": method, "path": path.decode("ascii"), "status": status, "request_id": request.id}
-        self._debug("request", **about, elapsed_s=elapsed_s)
+        self._answered(self._routes[path], status)
+        self._debug(
+            "request",
+            method=method,
+            path=path.decode("ascii"),
+            status=status,
+            request_id=request.id,
+            elapsed_s=elapsed_s,
+        )
         return status, with_common(fields, allowed_origin=origin), body

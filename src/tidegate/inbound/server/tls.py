@@ -16,7 +16,8 @@ from tidegate.ports import Clock
 RENEW_S = 60.0
 """How often the files are looked at."""
 
-Marks = tuple[tuple[int, int, int], ...]
+Marks = tuple[files.Mark, files.Mark]
+"""Those of the file with the certificate and of the one with its key."""
 
 log = structlog.get_logger("tidegate.tls")
 
@@ -109,7 +110,6 @@ def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
 
 
 def _marks(named: TlsFiles) -> Marks:
-    """Return what changes with the content of the files. A file that is not there has a mark, too."""
     return files.mark(named.tls_cert_file), files.mark(named.tls_key_file)
 
 
