@@ -141,6 +141,8 @@ def test_a_breaker_of_its_own_begins_closed_and_ends_with_gone() -> None:
     assert [(move.breaker, move.from_state, move.state, move.reason) for move in moves_of(decision)] == [
         ("engine/a.x", None, "closed", "reload")
     ]
+    begun = driven.state.breaker("engine/a.x", driven.now)
+    assert [(move.from_state, move.reason) for move in begun.history] == [(None, "reload")]
     back = driven.replan(planned(A, B))
     first = back.drafts[0]
     assert (first.type, first.key, first.gone) == ("circuit_breaker.state", "engine/a.x", True)

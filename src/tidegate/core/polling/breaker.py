@@ -71,7 +71,7 @@ class Breaker:
 
     def initial(self, reason: Reason = Reason.START) -> Transition:
         """The first transition to publish, in an epoch or after a reload: from nothing to its state."""
-        return self._data.transition(None, reason)
+        return self._data.first(reason)
 
     @property
     def is_closed(self) -> bool:
