@@ -87,9 +87,8 @@ def signalled(
             raise NoOutcome("the gateway ended before it had reloaded")
         if now() - sent > patience_s:
             found = f"nothing came of the reload within {patience_s:g} s"
-            raise NoOutcome(
-                f"{found}: the gateway may be draining, or cannot write {directory / FILE}; its log says more"
-            )
+            why = f"the gateway may be draining, or cannot write {directory / FILE}, as on a full disk"
+            raise NoOutcome(f"{found}: {why}; its log says more")
         time.sleep(LOOK_EVERY_S)
 
 
