@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.cli.environment import gateway_environment
-from tidegate.cli.reload_record import last_reload
+from tidegate.cli.reload_record import FILE, last_reload
 from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process, state_directory
 from tidegate.client.addresses import api_url
 from tidegate.client.asking import Answer, ask, reaching
@@ -87,7 +87,8 @@ def signalled(
             raise NoOutcome("the gateway ended before it had reloaded")
         if now() - sent > patience_s:
             found = f"nothing came of the reload within {patience_s:g} s"
-            raise NoOutcome(f"{found}: the gateway may be draining; its log says more")
+            why = f"the gateway may be draining, or cannot write {directory / FILE}, as on a full disk"
+            raise NoOutcome(f"{found}: {why}; its log says more")
         time.sleep(LOOK_EVERY_S)
 
 

@@ -1,6 +1,7 @@
 """The differences between two configurations, by the keys that a user knows, and what of them needs a restart."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -79,13 +80,21 @@ def _named(config: Config) -> dict[object, _Named]:
 
 def _differing(path: KeyPath, old: Section, new: Section) -> Iterator[KeyPath]:
     """Yield the keys of a table at `path` whose values differ, without the tables of `_named`."""
-    for field in msgspec.structs.fields(old):
-        before, after = getattr(old, field.name), getattr(new, field.name)
-        key = (*path, field.encode_name)
+    if old == new:
+        return
+    for name, encoded_name in _fields(type(old)):
+        before, after = getattr(old, name), getattr(new, name)
+        key = (*path, encoded_name)
         if isinstance(before, Section) and isinstance(after, Section):
             yield from _differing(key, before, after)
         elif before != after and key not in _OF_NAMED:
             yield key
+
+
+@cache
+def _fields(section: type[Section]) -> tuple[tuple[str, str], ...]:
+    """The attribute and the key of each field. To find them takes longer than to compare two tables."""
+    return tuple((field.name, field.encode_name) for field in msgspec.structs.fields(section))
 
 
 _OF_NAMED: Final = {("backends",), ("sources",), ("auth", "tokens")}

@@ -14,6 +14,7 @@ from tidegate.errors import ErrorCode
 
 RULES = BreakerRules(failure_threshold=2, open_s=8.0, open_max_s=8.0)
 DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
+BUSY = Fault(ErrorCode.RPC_HTTP_STATUS, "429", Verdict.FAILURE, retry_after_s=30.0)
 BAD = Fault(ErrorCode.RPC_HTTP_STATUS, "404", Verdict.ALIVE)
 
 
@@ -140,6 +141,8 @@ def test_a_breaker_of_its_own_begins_closed_and_ends_with_gone() -> None:
     assert [(move.breaker, move.from_state, move.state, move.reason) for move in moves_of(decision)] == [
         ("engine/a.x", None, "closed", "reload")
     ]
+    begun = driven.state.breaker("engine/a.x", driven.now)
+    assert [(move.from_state, move.reason) for move in begun.history] == [(None, "reload")]
     back = driven.replan(planned(A, B))
     first = back.drafts[0]
     assert (first.type, first.key, first.gone) == ("circuit_breaker.state", "engine/a.x", True)
@@ -154,6 +157,32 @@ def test_another_session_closes_the_breakers_and_asks_everybody_soon() -> None:
     decision = driven.replan(planned(A, B), can_knock=False)
     assert [(move.from_state, move.state, move.reason) for move in moves_of(decision)] == [("open", "closed", "reload")]
     driven.answers = {}
+    driven.passes(1.0)
+    assert {name for at, name in driven.asked if at >= 2.0} == {"a.x", "b.x"}
+
+
+def test_another_session_leaves_the_same_service_alone_for_as_long_as_it_has_asked() -> None:
+    driven = Driven(planned(A, B))
+    driven.all_fail(BUSY)
+    driven.passes(2.0)
+    held_until = driven.breaker.held_until
+    assert held_until is not None
+    driven.answers = {}
+    driven.replan(planned(A, B), can_knock=False)
+    assert (driven.breaker.state, driven.breaker.held_until) == (State.CLOSED, held_until)
+    driven.passes(38.0)
+    asked = [(at, name) for at, name in driven.asked if at > 1.0]
+    assert {name for _, name in asked} == {"a.x", "b.x"}
+    assert held_until.mono <= asked[0][0] <= held_until.mono + 0.1, "not earlier, and then at once"
+
+
+def test_another_service_has_asked_for_nothing() -> None:
+    driven = Driven(planned(A, B))
+    driven.all_fail(BUSY)
+    driven.passes(2.0)
+    driven.answers = {}
+    driven.replan(planned(A, B), can_knock=False, is_other_service=True)
+    assert driven.breaker.held_until is None
     driven.passes(1.0)
     assert {name for at, name in driven.asked if at >= 2.0} == {"a.x", "b.x"}
 

@@ -71,7 +71,7 @@ class Breaker:
 
     def initial(self, reason: Reason = Reason.START) -> Transition:
         """The first transition to publish, in an epoch or after a reload: from nothing to its state."""
-        return self._data.transition(None, reason)
+        return self._data.first(reason)
 
     @property
     def is_closed(self) -> bool:
@@ -242,16 +242,16 @@ class Breaker:
 
     def reset(self, now: Instant) -> Transition:
         """Close, forget every count, and end an override and a hold. Calls under way no longer count."""
-        return self._begin_anew(Mode.CLOSED, Reason.RESET, now)
-
-    def restart(self, now: Instant) -> Transition:
-        """The backend is called in another session from now on: as `reset`, but an override stays."""
-        return self._begin_anew(self._data.mode if self._data.mode.forced else Mode.CLOSED, Reason.RELOAD, now)
-
-    def _begin_anew(self, mode: Mode, reason: Reason, now: Instant) -> Transition:
         self.release()
         self._data.forget_counts()
-        return self._enter(mode, reason, now)
+        return self._enter(Mode.CLOSED, Reason.RESET, now)
+
+    def restart(self, now: Instant, *, is_other_service: bool) -> Transition:
+        """The backend is called in another session: as `reset`, but an override stays, and the same one's hold."""
+        if is_other_service:
+            self.release()
+        self._data.forget_counts()
+        return self._enter(self._data.mode if self._data.mode.forced else Mode.CLOSED, Reason.RELOAD, now)
 
     def _counts(self, permit: Permit, now: Instant) -> bool:
         if permit.generation != self._data.generation:

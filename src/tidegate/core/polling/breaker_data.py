@@ -181,6 +181,12 @@ class BreakerData:
             held_until=self.held_until,
         )
 
+    def first(self, reason: Reason) -> Transition:
+        """The transition from nothing to its state. One that began with a reload says so from then on."""
+        if reason is Reason.RELOAD:
+            self.history = (msgspec.structs.replace(self.history[0], reason=reason), *self.history[1:])
+        return self.transition(None, reason)
+
     def transition(self, from_state: State | None, reason: Reason) -> Transition:
         """The move from `from_state` to the current state."""
         is_open = self.mode.shown is State.OPEN

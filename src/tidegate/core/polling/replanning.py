@@ -78,7 +78,7 @@ class Replanning:
             breaker = self._parts.seen_by(source, now)
             (source.publish_owed if source.type in held else source.publish_changes)(now, breaker, out)
         if can_knock is not None:
-            self._begin_session(now, out, can_knock=can_knock)
+            self._begin_session(now, out, can_knock=can_knock, is_other_service=is_other_service)
         return self._telling.completed(out, now)
 
     def release(self, event_types: Iterable[str], now: Instant) -> dict[str, HeldSource]:
@@ -160,14 +160,17 @@ class Replanning:
                     late.append(source)
         return late
 
-    def _begin_session(self, now: Instant, into: Decision, *, can_knock: bool) -> None:
-        """Give up what was under way, and begin anew."""
+    def _begin_session(self, now: Instant, into: Decision, *, can_knock: bool, is_other_service: bool) -> None:
+        """Give up what was under way, and begin anew. The same service is left alone for as long as it has asked."""
         for turn in self._lineup.follow_session(can_knock=can_knock, into=into):
             if turn.permit is not None:
                 turn.breaker.record(turn.permit, Verdict.IGNORED, now=now, jitter=self._draw())
         self._telling.owe(now)  # sources may have waited for the end of their call to speak
-        self._results.busy = 0
+        if is_other_service:
+            self._results.busy = 0
         self._accounts.clear()
         for breaker in self._parts.breakers.values():
-            self._moves.take_in(breaker.restart(now), now, into)
+            self._moves.take_in(breaker.restart(now, is_other_service=is_other_service), now, into)
         self._lineup.follow(self._parts.sources.values(), now)
+        if self._parts.is_held(now):
+            self._lineup.hold()
