@@ -193,8 +193,8 @@ async def test_metrics_are_recorded() -> None:
         http.get(f"{running.url}/metrics") as response,
     ):
         assert response.status == 200
-    ((source, code, _),) = metrics.named("poll_ended")
-    assert (source, code) == ("system.status", None)
+    ((source, backend, code, _),) = metrics.named("poll_ended")
+    assert (source, backend, code) == ("system.status", "engine", None)
 
 
 async def test_tokens_are_asked_for_where_the_configuration_says_so() -> None:
@@ -275,8 +275,8 @@ async def test_a_clock_of_the_tests_is_advanced_to_a_heartbeat() -> None:
     backends = {"engine": ScriptedBackend({"system.status": {"n": 1}})}
     async with gateway(CONFIG, backends=backends, clock=clock, metrics=metrics):
         for beats in range(3):
-            told = [each for each in metrics.named("event_published") if each[0] == "heartbeat"]
-            assert len(told) == beats
+            published = metrics.readings("tidegate_events_published_total")
+            assert [each.value for each in published if each.labels == ("heartbeat",)] == [beats]
             clock.advance(10.0)
             for _ in range(10):
                 await asyncio.sleep(0)
