@@ -46,7 +46,7 @@ async def ask(running: RunningGateway, method: str, path: str, body: Any = None,
     client = await RawClient.open(int(running.url.rpartition(":")[2]))
     try:
         data = b"" if body is None else json.dumps(body).encode()
-        fields = {"Authorization": f"Bearer {token}"}
+        fields = {"Authorization": f"Bearer {token}", "X-Request-ID": "the-same"}  # of two answers that are compared
         client.writer.write(request(method, path, data, host="127.0.0.1", **fields))
         return read_answer(await client.rest())
     finally:

@@ -10,7 +10,6 @@
 of them again. The `simulation` package in tests/support says what is real in a world and how it is judged.
 """
 
-import asyncio
 import multiprocessing
 import os
 import subprocess
@@ -46,8 +45,8 @@ from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_calls import SourceCalls
 from tidegate.errors import MappingFailed
 from tidegate.outbound.backends import jsonrpc, rpc_messages
+from tidegate.runtime.beats import Beats
 from tidegate.runtime.conversation import Conversation
-from tidegate.runtime.gateway import Gateway
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
 HOURS = float(os.environ.get("SIMULATION_HOURS", "1"))
@@ -247,10 +246,7 @@ def a_replay_with_a_hole(original: Original) -> Any:
 
 
 def heartbeats_stop(original: Original) -> Any:
-    async def beat(self: Gateway) -> None:
-        await asyncio.sleep(1e6)
-
-    return beat
+    return lambda self, now: None
 
 
 @pytest.mark.parametrize(
@@ -279,7 +275,7 @@ def heartbeats_stop(original: Original) -> Any:
         (Outbox, "take_skipped", what_is_skipped_is_not_told),
         (Cohort, "take_pending", an_event_is_dropped),
         (History, "gap_reason", a_replay_with_a_hole),
-        (Gateway, "_beat", heartbeats_stop),
+        (Beats, "_beat", heartbeats_stop),
     ],
     ids=lambda it: it.__name__ if callable(it) and not isinstance(it, type) else "",
 )

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import hashlib
+import itertools
 import random
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -135,6 +136,7 @@ class World:
         self._clock = WorldClock(loop)
         self._digest = hashlib.blake2b(digest_size=16)
         self._messages = 0
+        self._requests = itertools.count(1)
         self._troubles = troubles
         self._order: Order | None = None
         self._metrics = Uncounted()
@@ -226,7 +228,13 @@ class World:
         await stack.enter_async_context(websocket.running())
         listener: Any = Listener(self._loop, HOST, PORT, capacity=self._scenario.capacity)
         serving = await stack.enter_async_context(
-            server.serve(_nothing, websocket, sock=listener, handshake_s=wanted.server.handshake_s)
+            server.serve(
+                _nothing,
+                websocket,
+                sock=listener,
+                handshake_s=wanted.server.handshake_s,
+                request_id=lambda _, __: f"r{next(self._requests)}",  # counted: drawn, no two worlds would be the same
+            )
         )
         return websocket, serving
 
