@@ -150,7 +150,7 @@ def _check_files(config: Config, config_file: Path | None) -> None:
     if problems := startup_problems(wanted):
         raise ConfigError(problems)
     for caution in preflight.cautions(config, wanted, config_file):
-        log.warning(caution.found, setting=caution.setting, remedy=caution.remedy)
+        log.warning("a setting has a price", found=caution.found, setting=caution.setting, remedy=caution.remedy)
 
 
 @asynccontextmanager
