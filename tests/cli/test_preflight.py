@@ -243,7 +243,7 @@ async def test_check_start_and_doctor_all_warn(capsys: pytest.CaptureFixture[str
     with capture_logs() as lines:
         serving._check_files(config, path)
     assert [(line["log_level"], line["setting"]) for line in lines] == [("warning", "auth.tokens[0].token_file")] * 2
-    found = {str(line["event"]) for line in lines}
+    found = {str(line["found"]) for line in lines}
     assert any("5 characters" in text for text in found)
     assert any("other users" in text for text in found)
     assert any(f"chmod o= {Path('t').absolute()}" in line["remedy"] for line in lines)

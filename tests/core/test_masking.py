@@ -33,6 +33,12 @@ def test_credentials_are_masked_in_tables_pairs_and_lines_alike(name: str) -> No
         assert "***" in mask_text(line)
 
 
+@pytest.mark.parametrize("field", ["added", "changed", "keys", "kids", "needs_restart", "removed", "types"])
+def test_two_names_are_not_taken_for_a_header_and_its_value(field: str) -> None:
+    names = ["auth.tokens[1]", "sources.users"]
+    assert mask_fields({field: names, "deeper": {field: tuple(names)}}) == {field: names, "deeper": {field: names}}
+
+
 def test_only_headers_that_are_known_to_be_harmless_are_shown() -> None:
     shown = mask_headers({"Accept": "a", "content-type": "b", "User-Agent": "c", "X-Whatever": "S"})
     assert shown == {"Accept": "a", "content-type": "b", "User-Agent": "c", "X-Whatever": "***"}

@@ -26,6 +26,8 @@ def events_in(tree: ast.AST) -> Iterator[str]:
         is_of_a_logger = method in LEVELS and re.search(r"\b_?log\.\w+$", name)
         if (is_of_a_logger or method in {"_debug", "tell"}) and node.args:
             yield from literals(node.args[0])
+            if isinstance(node.args[0], ast.Attribute) and is_of_a_logger and not name.startswith("self."):
+                yield ast.unparse(node.args[0])  # no row can describe an event that is made up at run time
         elif name == "Note":
             yield from literals(node.args[1])
 

@@ -73,6 +73,22 @@ class TestNewSources:
         assert refused.value.status == 403
         assert (house.gateway._kept.quota.keys, house.gateway._kept.quota.bytes) == (0, 0)
 
+    async def test_their_figures_begin_with_0_also_when_they_come_back(self) -> None:
+        house = House()
+        _, channel, _ = house.started("lab.job")
+        house.gateway.apply(grown("lab.job"))
+        await house.gateway.publish([draft("lab.job", 1)])
+        await asyncio.sleep(0)
+        assert types(channel.received()) == ["lab.job"]
+        before = house.gateway.traffic.of("lab.job")
+        assert (before.published, before.live) == (1, 1)
+        house.gateway.apply(grown("lab.job"))
+        assert house.gateway.traffic.of("lab.job") is before
+        house.gateway.apply(grown())
+        house.gateway.apply(grown("lab.job"))
+        after = house.gateway.traffic.of("lab.job")
+        assert (after.published, after.published_bytes, after.live) == (0, 0, 0)
+
     async def test_a_value_of_the_source_stays(self) -> None:
         """The round that ends what has expired must not take it for what a publisher had."""
         house = House()

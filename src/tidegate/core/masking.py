@@ -49,6 +49,7 @@ _HINTS = (
 To search for them is much faster than to match the two expressions, and nearly all lines of a log contain none.
 """
 
+_LISTS_OF_NAMES = frozenset({"added", "changed", "keys", "kids", "needs_restart", "removed", "types"})
 _ONLY_A_PLACE = re.compile(r"\{[A-Za-z][A-Za-z0-9_-]*\}")
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
@@ -184,7 +185,7 @@ def _masked(name: str, value: Any) -> Any:
         case Mapping():
             named = {str(inner): item for inner, item in value.items()}
             return mask_headers(named) if name.lower() == "headers" else mask_fields(named)
-        case (str() | bytes() as header, str() | bytes()) if is_secret_name(_text(header)):
+        case (str() | bytes() as header, str() | bytes()) if not _is_list(name) and is_secret_name(_text(header)):
             return [_text(header), MASK]
         case list() | tuple() | set() | frozenset():
             return [_masked("", item) for item in value]
@@ -192,6 +193,11 @@ def _masked(name: str, value: Any) -> Any:
             return value
         case _:
             return mask_text(str(value))
+
+
+def _is_list(name: str) -> bool:
+    """Whether values of this name are names of the configuration: two of them are no header and its value."""
+    return name in _LISTS_OF_NAMES
 
 
 def _text(value: str | bytes) -> str:

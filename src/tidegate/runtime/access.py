@@ -160,15 +160,17 @@ class Gate:
             raise AccessRefused(401, str(error), reason=reason) from error
 
     def address(self, request: Request) -> str:
-        """Return the client's address: in X-Forwarded-For, the last one that is not of a trusted proxy."""
+        """Return the client's address: in X-Forwarded-For, the last one that is not of a trusted proxy.
+
+        "unknown" stands for what is no address there.
+        """
         address = request.peer
         if not self._trusted:
             return address
         for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
             if not self._trusts(address) or not hop.strip():
                 break
-            # Some proxies append the port.
-            address = str(parse_address(hop.strip()) or hop.strip())
+            address = str(parse_address(hop.strip()) or "unknown")  # some proxies append the port
         return address
 
     def request_id(self, peer: str, sent: bytes | None) -> str:

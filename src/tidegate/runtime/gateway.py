@@ -126,8 +126,8 @@ class Gateway:
         Who is connected stays connected, with the limits, buffers and interval of heartbeats from before. For the types
         of new and of removed sources see `KeptValues`. Do this before the sources themselves change.
         """
+        self.traffic.begin(options.source_types - self.options.source_types)
         self.options = options
-        self.traffic.know(options.source_types)
         self._stream.resize_history(max_events=options.history_events, max_bytes=options.history_bytes)
         self._publisher.set_stuck_after(options.publish_timeout_s)
         self.publishers.apply(options)

@@ -16,7 +16,7 @@ def traffic_readings(traffic: Traffic) -> Iterator[Reading]:
     """Yield what was published and delivered."""
     for event_type, counts in list(traffic.by_type.items()):
         yield from _of_type(event_type, counts)
-    if traffic.others.published:
+    if traffic.others.published or traffic.others.skipped:  # a gap names only some of the types
         yield from _of_type(OTHER, traffic.others)
     for framing, transport in ((WEBSOCKET, "websocket"), (EVENT_STREAM, "sse")):
         yield Reading("tidegate_delivered_bytes_total", traffic.sent_bytes[framing], (transport,))

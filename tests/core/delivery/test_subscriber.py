@@ -457,6 +457,19 @@ class TestBacklogged:
         channel.unblock()
         assert types(channel.received()) == ["hello", "big", "a", "b"]
 
+    def test_what_no_gap_told_before_the_end_is_counted_as_skipped(self) -> None:
+        fabric = Fabric()
+        subscriber, _, _ = self.backlogged(fabric)
+        for n in range(3):
+            fabric.publish("state", n, retain=True, key="1")
+        for _ in range(QUEUE + 5):
+            fabric.publish("log")
+        subscriber.detach()
+        counts = fabric.traffic.by_type
+        assert {name: of.skipped for name, of in counts.items() if of.skipped} == subscriber.skipped
+        assert (counts["log"].skipped, counts["log"].conflated) == (5, 0)
+        assert (counts["state"].skipped, counts["state"].conflated) == (2, 2)
+
     def test_one_more_byte_than_the_hard_limit_ends_it_once(self) -> None:
         fabric = Fabric()
         subscriber, _, reasons = self.backlogged(fabric, hard_bytes=5000)

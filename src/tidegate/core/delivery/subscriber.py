@@ -203,6 +203,8 @@ class Subscriber(Member):
         self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
+        if self._outbox is not None:
+            self._stream.traffic.note_skipped(*self._outbox.take_skipped())  # no gap will tell of them
         self._outbox, self._delivered_before, self._reported_skipped = None, delivered, skipped or None
 
     @property
@@ -220,9 +222,8 @@ class Subscriber(Member):
         """How many live and replayed events the channel was given so far."""
         # Counted by subtraction, so that the hub need not touch each member: a cohort counts its flushes, once for all.
         live = 0 if self.cohort is None else self.cohort.flushed - self._flushed_at_join
-        fed = 0 if self._feed is None else self._feed.count
         held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
-        return self._delivered_before + live + fed - held_back
+        return self._delivered_before + live + (self._feed.count if self._feed is not None else 0) - held_back
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -20,8 +20,8 @@ class TypeTraffic:
     """The counts of one event type.
 
     `published` events had `published_bytes` (of their envelopes) together. Clients were given `live` events,
-    `snapshots` and `replayed` events, each counted for each client. They were told of `skipped` ones that they did not
-    get; of `conflated` ones among these they got a newer one of the same key.
+    `snapshots` and `replayed` events, each counted for each client. They did not get `skipped` ones, which were
+    dropped since they read too slowly; `conflated` ones among these for a newer one of the same key.
     """
 
     __slots__ = ("conflated", "live", "published", "published_bytes", "replayed", "skipped", "snapshots")
@@ -50,12 +50,12 @@ class Traffic:
         self.resumes: dict[str, int] = {"whole": 0, "history_truncated": 0, "epoch_changed": 0}
         self._types: dict[str, TypeTraffic] = {}
         self._left = TYPES
-        self.know(known_types)
+        self.begin(known_types)
 
-    def know(self, event_types: Iterable[str]) -> None:
-        """Count each of `event_types` apart, whatever else is published."""
+    def begin(self, event_types: Iterable[str]) -> None:
+        """Count each of `event_types` apart, whatever else is published, and from 0 on."""
         for event_type in event_types:
-            self._types.setdefault(event_type, TypeTraffic())
+            self._types[event_type] = TypeTraffic()
 
     def of(self, event_type: str) -> TypeTraffic:
         """Return the counts to which an event of `event_type` is added."""
@@ -86,7 +86,7 @@ class Traffic:
         return data
 
     def note_skipped(self, skipped: Mapping[str, int], conflated: Mapping[str, int]) -> None:
-        """Count what a gap tells a client: `skipped` events by type, and how many of these were `conflated`."""
+        """Count what a client did not get: `skipped` events by type, and how many of these were `conflated`."""
         for event_type, count in skipped.items():
             self.of(event_type).skipped += count
         for event_type, count in conflated.items():
