@@ -183,7 +183,7 @@ async def test_the_page_shows_jobs_and_agents(home: Home) -> None:
 
 @needs_browser
 async def test_what_others_publish_under_such_names_is_among_the_values(tmp_path: Path) -> None:
-    (tmp_path / "tidegate.toml").write_text('[server]\ndefault_types = ["*"]')
+    (tmp_path / "tidegate.toml").write_text('[server]\nallow_no_sources = true\ndefault_types = ["*"]')
     with tidegate("serve", "--config", "tidegate.toml", "--port", "0", folder=tmp_path) as gateway:
         bare = Home(tmp_path, gateway, {URL: gateway.url})
         for type_, data in (("compression.update", '{"percent": "<b>half</b>"}'), ("agent.status", "null")):

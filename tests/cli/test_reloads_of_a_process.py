@@ -137,7 +137,7 @@ def test_a_broken_file_is_refused_with_all_its_errors_until_it_is_mended(kind: s
         done = reload("--config", str(file), folder=Path("/"))
         assert (done.returncode, done.stdout) == (1, "")
         first, *lines = done.stderr.splitlines()
-        assert "refused" in first
+        assert first == "tidegate: the gateway has not put the configuration in force:"
         assert len(lines) == len(SAID[kind])
         assert all(expected in line for expected, line in zip(SAID[kind], lines, strict=True))
         logged = events(program, "problem in the configuration")
