@@ -135,9 +135,11 @@ class Issuer:
 
 
 @contextlib.asynccontextmanager
-async def fetching(issuer: Issuer, **options: float) -> AsyncIterator[tuple[JwksKeys, ScriptedServer]]:
+async def fetching(
+    issuer: Issuer, *, refresh_s: float = 0.0, pause_s: float = 0.0
+) -> AsyncIterator[tuple[JwksKeys, ScriptedServer]]:
     async with scripted(issuer.script) as server:
-        keys = JwksKeys(server.url, "jwks_url", **{"refresh_s": 0.0, "pause_s": 0.0, **options})
+        keys = JwksKeys(server.url, "jwks_url", refresh_s=refresh_s, pause_s=pause_s)
         running = asyncio.create_task(keys.run())
         try:
             yield keys, server
