@@ -1,7 +1,8 @@
 """What is known of a world from outside: what clients heard, what backends gave, what was wrong with either."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from itertools import combinations
 from typing import Any
 
@@ -49,7 +50,7 @@ class Published(msgspec.Struct, frozen=True):
 class Log:
     """Everything that was published since the witness came, by `seq`; `first` is the position it came at."""
 
-    def __init__(self, retained: Set[str]) -> None:
+    def __init__(self, retained: AbstractSet[str]) -> None:
         self.first = 0
         self._retained = retained
         self._events: list[Published] = []
@@ -74,6 +75,11 @@ class Log:
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._events)
+
+    @property
+    def snapshots(self) -> Iterator[Published]:
+        """What the witness was handed when it came."""
+        return iter(self._handed.values())
 
     @property
     def last(self) -> int:
@@ -165,7 +171,7 @@ class Record:
     def reloaded(self, at: float, config: Config) -> None:
         """Another configuration is in force."""
         self.configs.append((at, config))
-        self.retained |= config.sources.keys()
+        self.retained.update(config.sources)
 
     @property
     def last_config(self) -> Config:

@@ -90,7 +90,9 @@ def live(seed: int, *, hours: float = 1.0, troubles: Troubles | None = None) -> 
 def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report:
     """Let a world run, and judge it."""
     record = Record(scenario)
-    return observed(record, lambda loop: World(scenario, record, loop, troubles), judge=check if troubles is None else None)
+    return observed(
+        record, lambda loop: World(scenario, record, loop, troubles), judge=check if troubles is None else None
+    )
 
 
 def observed(
@@ -115,7 +117,11 @@ def observed(
         structlog.configure(**configured)
         gc.set_threshold(*thresholds)
     return Report(
-        record.scenario.seed, digest, messages, sum(len(tap.exchanges) for tap in record.taps.values()), record.violations
+        record.scenario.seed,
+        digest,
+        messages,
+        sum(len(tap.exchanges) for tap in record.taps.values()),
+        record.violations,
     )
 
 
