@@ -7,6 +7,9 @@ and stall. What they heard is held against the truth: `reading` asks each connec
 backend is held to the rules of recovery: `knocks`, `accounts` (refused secrets), `rates` (repetitions and catching up)
 and `bounds` (how soon everything is fresh again). `network` connects, refuses and hangs as kernels and resolvers do.
 
+Worlds of `reloading` have their configuration changed some fifty times, as `reloads` draws it, by the swap that the
+program makes. `switches` judges what is told around that, by the answers of each era of a source (`origins`).
+
 The models read the rules, not the gateway. Where the rules leave two readings open, both are allowed.
 
 ``python -m simulation SEED`` lives one world; `tests/simulation` says how to live many.

@@ -50,6 +50,7 @@ class ScriptedBackend:
     def __init__(self, name: str, loop: VirtualLoop, fate: Fate, *, timeout_s: float, seed: int) -> None:
         self.given: list[tuple[str, float, bytes]] = []
         self.calls = 0
+        self.name = name
         self.door = Door(loop, name, fate.syns_s)
         self._loop = loop
         self._fate = fate

@@ -148,6 +148,7 @@ class Client:
     """
 
     patterns: Sequence[str] = ("*",)
+    names_types = True
 
     def __init__(
         self,
@@ -214,7 +215,8 @@ class Client:
 
     async def _connect(self) -> Wire:
         patterns, since = list(self._wanted()), self._since()
-        query = {"types": ",".join(patterns), **({"since": since} if since else {})}
+        query = {"types": ",".join(patterns)} if self.names_types else {}
+        query |= {"since": since} if since else {}
         visit = self.visit = Visit(self.name, self._loop.time(), patterns, since)
 
         def hear(text: bytes) -> None:

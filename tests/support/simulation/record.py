@@ -77,6 +77,11 @@ class Log:
         return iter(self._events)
 
     @property
+    def snapshots(self) -> Iterator[Published]:
+        """What the witness was handed when it came."""
+        return iter(self._handed.values())
+
+    @property
     def last(self) -> int:
         return self.first + len(self._events)
 
@@ -166,7 +171,7 @@ class Record:
     def reloaded(self, at: float, config: Config) -> None:
         """Another configuration is in force."""
         self.configs.append((at, config))
-        self.retained |= config.sources.keys()
+        self.retained.update(config.sources)
 
     @property
     def last_config(self) -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from simulation.scenario import CALM_S, CROWD, HOUR_S, Fault, Scenario, draw_fate, draw_jumps, draw_pokes, draw_sleeps
+from simulation.scenario import CALM_S, CROWD, HOUR_S, Scenario, draw_fate, draw_jumps, draw_pokes, draw_sleeps
 from tidegate.config import Config
 
 RELOADS = 50
@@ -21,9 +21,6 @@ KEPT_S = 20.0
 
 TYPES = ("alpha.one", "alpha.two", "alpha.three", "beta.one", "beta.two", "gamma.one", "shared.one")
 BACKENDS = ("alpha", "beta", "gamma")
-CALMER = frozenset({Fault.SLOW_NAME})
-"""Faults that say nothing of reloads, and go on for long after their end."""
-
 Document = dict[str, Any]
 
 
@@ -59,7 +56,7 @@ def draw_reloads(seed: int, *, hours: float = 0.5, spared: bool = False, reloads
         fates=fates,
         jumps=draw_jumps(rng, duration_s),
         pokes=sorted(draw_pokes(rng, fates, duration_s)),
-        sleeps=sorted(draw_sleeps(rng, duration_s - CALM_S)),
+        sleeps=sorted(draw_sleeps(rng, duration_s - CALM_S)) if duration_s > 2 * CALM_S else [],
         capacity=65536,
         reloads=[Reload(at, drawing.another()) for at in times],
     )
@@ -186,13 +183,14 @@ class _Drawing:
         if "gamma" not in self._backends:
             return
         crowd = [name for name in self._sources if "crowd" in name]
+        version = self._rng.randint(0, 3)
         for name in crowd:
             del self._sources[name]
-        if not crowd:
-            for n in range(CROWD):
-                self._sources[f"crowd.s{n}"] = {
-                    "backend": "gamma", "method": f"crowd.s{n}.v1.status", "interval_s": 60.0, "on_change": True,
-                }  # fmt: skip
+        for n in range(CROWD if version or not crowd else 0):
+            method = f"crowd.s{n}.v{version}.status"
+            self._sources[f"crowd.s{n}"] = {
+                "backend": "gamma", "method": method, "interval_s": 60.0, "on_change": True,
+            }  # fmt: skip
 
     def _backend(self, name: str) -> Document:
         return {"url": f"http://{name}:80/rpc", "batch": self._rng.random() < 0.2, **self._rules()}

@@ -126,6 +126,11 @@ class _Ticks(Ticks):  # type: ignore[misc] # the library has no types
 class _Socket(Socket):  # type: ignore[misc] # the library has no types
     """Takes every option without a warning: none means anything here."""
 
+    def close(self) -> None:
+        """As often as one likes, as with any socket."""
+        if self._read_queue is not None:
+            super().close()
+
     def fileno(self) -> "_Descriptor":
         return _Descriptor(self)
 
