@@ -59,10 +59,18 @@ class ProblemDetails(msgspec.Struct, frozen=True):
     request_id: str = ""
 
 
+class ConfigurationProblem(msgspec.Struct, frozen=True):
+    """One thing wrong with a configuration: where, what was expected, and what is there."""
+
+    path: str
+    expected: str
+    got: str
+
+
 class RefusedConfiguration(ProblemDetails, frozen=True):
     """The body of the answer to a reload whose configuration is refused. `errors` is all that is wrong with it."""
 
-    errors: tuple[Problem, ...] = ()
+    errors: tuple[ConfigurationProblem, ...] = ()
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True):
@@ -82,7 +90,8 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
         """Return the `ProblemDetails` as JSON."""
         details = (self.status, http.HTTPStatus(self.status).phrase, self.detail)
         if self.errors:
-            return msgspec.json.encode(RefusedConfiguration(*details, request_id=request_id, errors=self.errors))
+            errors = tuple(ConfigurationProblem(each.path, each.expected, each.got) for each in self.errors)
+            return msgspec.json.encode(RefusedConfiguration(*details, request_id=request_id, errors=errors))
         return msgspec.json.encode(ProblemDetails(*details, request_id=request_id))
 
     def closing(self, common: bytes = b"", *, request_id: str) -> bytes:

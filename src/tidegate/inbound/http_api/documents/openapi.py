@@ -33,6 +33,7 @@ def openapi_document(
     described = [(handler, operation) for handler in handlers if (operation := handler.opt.get(OPERATION))]
     types = _types(operation for _, operation in described)
     schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template=SCHEMA_REF)
+    assert PROBLEM not in components, "no other struct has that name"
     by_type = dict(zip(map(repr, types), schemas, strict=True))
     by_type[repr(ProblemDetails)] = {"$ref": SCHEMA_REF.format(name=PROBLEM)}
     components = {PROBLEM: {**components.pop(ProblemDetails.__name__), "title": PROBLEM}, **components}
