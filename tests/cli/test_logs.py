@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from tidegate.cli import logs
+from tidegate.verify.deployment import GATEWAY_READY
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,11 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_elsewhere_than_on_a_terminal_each_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     structlog.get_logger().info("listening", url="http://h", count=3)
-    [line] = lines(capsys)
+    text = capsys.readouterr().err
+    ready = GATEWAY_READY.search(text)
+    assert ready is not None, "`tidegate verify` and its tests wait for this line"
+    assert ready[1] == "http://h"
+    line = json.loads(text)
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "listening", "url": "http://h", "count": 3, "level": "info"}
 

@@ -33,7 +33,7 @@ ENGINE: Final = (
 )
 
 ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
-GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')
+GATEWAY_READY = re.compile(r'^(?=.*"event": ?"listening").*"url": ?"(http://[^"]+)"')
 
 READY_S: Final = 30.0
 """How long a deployment that has just been started may take to complete its first polls."""

@@ -17,7 +17,7 @@ from simulation.reloads import ReloadScenario, draw_reloads
 from simulation.switches import Step, Switches
 from simulation.tap import Tap
 from simulation.virtual import VirtualLoop
-from simulation.world import Report, World, observed
+from simulation.world import REQUEST_ID, Report, World, observed
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.live_parts import Ground, LiveParts
 from tidegate.open_parts import OpenParts
@@ -93,6 +93,11 @@ class DefaultClient(Client):
 
     def _since(self) -> str | None:
         return None
+
+    def _hear(self, visit: Visit, text: bytes) -> None:
+        if not visit.heard:  # they may have changed in the turns since it asked to connect
+            visit.patterns = self.defaults()
+        super()._hear(visit, text)
 
     def _length(self) -> float:
         return 10 ** self._rng.uniform(0, 2.5)
@@ -198,7 +203,7 @@ class ReloadedWorld(World):
     def _heard(self, client: str, now: float, message: Message, text: bytes) -> None:
         self._messages += 1
         self._record.heard(client, now, message, text)
-        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
+        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, REQUEST_ID.sub(b"", text)))
 
     def _ended(self, visit: Visit) -> None:
         if self._troubles is None:

@@ -77,7 +77,7 @@ class _Drawing:
         }
         self._document: Document = {
             "server": {"host": "localhost", "state_dir": "", "heartbeat_interval_s": 40.0, "allow_no_sources": True},
-            "limits": {"send_buffer_hard_bytes": 262144, "slow_grace_s": 60.0},
+            "limits": {"send_buffer_hard_bytes": 4194304, "slow_grace_s": 60.0},
             "history": {"events": 3000},
             "backends": backends,
             "sources": sources,
