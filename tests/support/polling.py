@@ -220,6 +220,11 @@ class Driven:
             self.most_in_flight = max(self.most_in_flight, len(self._out))
 
     @property
+    def under_way(self) -> list[Turn]:
+        """The turns whose call has not ended, oldest first."""
+        return [turn for _, turn in self._out]
+
+    @property
     def breaker(self) -> BreakerView:
         return self.state.breakers(self.now)[0]
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 import msgspec
-from polling import Driven, backend_plan, moves_of, source_plan
+from polling import Driven, backend_plan, moves_of, raw, source_plan
 
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.call import Call
 from tidegate.core.polling.decision import Decision
-from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.outcome import Answer, Fault, Verdict
 from tidegate.errors import ErrorCode
 
 RULES = BreakerRules(failure_threshold=2, open_s=8.0, open_max_s=8.0)
@@ -97,6 +97,62 @@ def test_what_the_bus_refuses_of_a_removal_is_said_again() -> None:
     assert told(again) == told(decision)
     driven.state.taken(again)
     assert driven.state.replanning.is_told
+
+
+def test_what_the_bus_has_refused_of_a_source_needs_no_end_when_it_is_removed() -> None:
+    driven = Driven(planned(A, B), latency_s=100.0)
+    driven.passes(0.6)
+    turn = driven.under_way[0]
+    answered = driven.state.ended(turn, [(Answer(raw(0)), raw(0)) for _ in turn.group], driven.now)
+    removed = driven.state.replanning.replan(planned(B), driven.now)
+    assert told(removed) == [("a.x", None, None, None), ("source.freshness", "a.x", None, None)]
+    for each in (answered, removed):
+        driven.state.refused(each, driven.now)
+    assert driven.state.replanning.is_told, "nothing was ever told of it"
+    driven.sleeps(0.5)
+    assert driven.state.tick(driven.now, is_wanted=lambda _: True).drafts == []
+
+
+def test_a_source_that_comes_back_and_leaves_again_is_told_gone_although_the_bus_has_refused_it() -> None:
+    driven = Driven(planned(A, B))
+    driven.passes(12.0)
+    replan = driven.state.replanning.replan
+    removed, back, again = (replan(plan, driven.now) for plan in (planned(B), planned(A, B), planned(B)))
+    assert (back.drafts, again.drafts) == ([], []), "that it is gone is on its way"
+    driven.state.refused(removed, driven.now)
+    assert not driven.state.replanning.is_told
+    driven.sleeps(0.5)
+    owed = driven.state.tick(driven.now, is_wanted=lambda _: True)
+    assert told(owed) == told(removed)
+    driven.state.taken(owed)
+    assert driven.state.replanning.is_told
+
+
+def test_a_source_that_was_told_of_in_another_epoch_only_is_told_gone_if_that_may_be_published_in_this_one() -> None:
+    driven = Driven(planned(A, B), latency_s=100.0)
+    driven.answers = {"a.x": DOWN}
+    driven.passes(0.6)
+    turn = driven.under_way[0]
+    failed = driven.state.ended(turn, [(DOWN, None) for _ in turn.group], driven.now)
+    assert "source.freshness" in {each.type for each in failed.drafts}
+    driven.state.epoch_changed(driven.now)
+    driven.state.taken(failed)
+    removed = driven.state.replanning.replan(planned(B), driven.now)
+    assert ("source.freshness", "a.x", None, None) in told(removed)
+
+
+def test_in_another_epoch_a_source_is_told_although_its_call_does_not_end_at_its_deadline() -> None:
+    slow = source_plan("a.x", 64.0, stale_repeat=False)
+    driven = Driven(planned(slow))
+    driven.passes(12.0)
+    driven.latency_s = 100.0
+    driven.replan(planned(asked_otherwise(slow)), can_knock=False, is_other_service=True)
+    driven.passes(1.99)
+    said = len(driven.decisions)
+    driven.state.epoch_changed(driven.now)
+    driven.passes(0.5)
+    drafts = [each for decision in driven.decisions[said:] for each in decision.drafts]
+    assert [(each.type, each.error_code) for each in drafts if each.type == "a.x"] == [("a.x", ErrorCode.RELOADED)]
 
 
 def test_a_source_that_is_asked_otherwise_hands_on_its_value_as_stale_until_the_first_answer() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from polling import backend_plan, raw, source_plan
@@ -92,6 +92,8 @@ class Reloads(RuleBasedStateMachine):
         self.questions: dict[Turn, list[SourcePlan]] = {}
         self.steady_asked: list[float] = []
         self.answers = 0
+        self.sessions = 0
+        self.was_full = False  # whether the steady one may have waited for a connection: calls may last forever here
 
     @initialize(plan=plans())
     def begin(self, plan: BackendPlan) -> None:
@@ -106,7 +108,7 @@ class Reloads(RuleBasedStateMachine):
     def submit(self, decision: Decision) -> None:
         for draft in decision.drafts:
             planned = self.planned.get(draft.type)
-            if planned is not None and draft.stale is False:
+            if planned is not None and draft.stale is False and not draft.gone:
                 assert self.question_of(draft) == planned.call.method, "an answer to another question is called fresh"
         if decision.drafts or decision.refreshed:
             self.on_the_way.append(decision)
@@ -159,6 +161,7 @@ class Reloads(RuleBasedStateMachine):
                 self.end(turn, Answer(raw(0)))
             else:
                 self.out.append(turn)
+        self.was_full = self.was_full or len(self.out) >= self.plan.connections
 
     def end(self, turn: Turn, outcome: Outcome) -> None:
         self.answers += 1
@@ -221,10 +224,11 @@ class Reloads(RuleBasedStateMachine):
 
     @invariant()
     def the_steady_one_keeps_its_ticks(self) -> None:
-        assert all((at - 64.5) % 8.0 == 0.0 for at in self.steady_asked[1:] if not self.sessions)
-
-    sessions = 0
+        if not self.sessions and not self.was_full:
+            assert all((at - 64.5) % 8.0 == 0.0 for at in self.steady_asked)
 
 
 TestReloads = Reloads.TestCase
-TestReloads.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestReloads.settings = settings(
+    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -13,7 +13,6 @@ from tidegate.core.events import Draft
 from tidegate.core.measurements import Measurement
 from tidegate.core.polling.breaker_values import BreakerGone, Transition
 from tidegate.core.polling.episodes import Report
-from tidegate.core.polling.leaving import Leaving
 from tidegate.core.polling.source_values import Told
 
 
@@ -48,13 +47,14 @@ class Decision(msgspec.Struct):
     say; `told` and `reports` name the source. `refreshed` is the newer `as_of`, in Unix seconds, of values that did not
     change: it applies once all drafts up to these are published. Everything else is carried out at once. `epoch` counts
     the epochs since the process started: a decision of an earlier epoch may yet be published in this one, but whether
-    it is taken or refused, all that it tells is owed again. `left` are the sources that it says are gone.
+    it is taken or refused, all that it tells is owed again. `left` are the sources that it says are
+    gone, by type.
     """
 
     drafts: list[Draft] = []
     told: dict[str, Told] = {}
     moves: list[Transition | BreakerGone] = []
-    left: list[Leaving] = []
+    left: list[str] = []
     reports: list[tuple[str, Report]] = []
     refreshed: dict[str, float] = {}
     saves: list[Save] = []

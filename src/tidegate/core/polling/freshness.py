@@ -74,12 +74,13 @@ class Freshness:
     @classmethod
     def adopting(cls, spec: SourceSpec, held: HeldSource) -> Self:
         """Make one for a source that was polled at another backend. Call `publish_owed` next."""
-        value, told = HeldValue.handing_on(spec, held.items, held.sent), Told(None, held.told)
-        return cls(spec, held=value, is_known=held.is_known, said=told, told=told)
+        value = HeldValue.handing_on(spec, held.items, held.sent)
+        return cls(spec, held=value, is_known=held.is_known, said=held.told, told=held.told)
 
     def released(self) -> HeldSource:
         """What another backend needs to adopt the source."""
-        may_hold = {**self._told.items, **self._said.items}
+        told, said = self._told, self._said
+        may_hold = Told(None, {**told.items, **said.items}, told.may_be_held or said.may_be_held)
         return HeldSource(items=self.items, sent=self._held.sent, told=may_hold, is_known=self._is_known)
 
     def followed_by(self, spec: SourceSpec) -> Self:
@@ -218,17 +219,16 @@ class Freshness:
 
         What is on its way to the bus may be published in it all the same, so its items may have to be removed.
         """
-        self._said = Told(None, self._said.items)
+        self._said = self._said.in_another_epoch()
         self._told = NOTHING_TOLD
 
     def publish_owed(self, now: Instant, breaker: BreakerView) -> Update:
         """After `refused`, `from_carried` or `forget_told`: publish where the truth differs from what was told."""
-        if not self._is_known and not self._said.items:  # a source that left and is back may have such items
+        if not self._is_known and not self._said.may_be_held:  # it may be, of a source that left and is back
             return Update()
         status = self._held.status(now, breaker)
         is_lost = not self.has_said_items
-        every_answer = not self._spec.on_change and not self._spec.keyed
-        if self._verdict_changed(status) or (is_lost and every_answer):
+        if self._verdict_changed(status) or (is_lost and not self._spec.on_change and not self._spec.keyed):
             return self._say(status, self._held.items, now)
         return self._say(status, self._changed_keys(), now) if is_lost else Update()
 

@@ -19,21 +19,18 @@ class Leaving:
         self._spec = spec
         self._status = status
         self._about = about
-        self.owes_verdict = said.status is not None or bool(said.items)
-        """Whether it has to be said that there is no verdict any more."""
-        self._has_said_verdict = False
 
     @property
     def is_owed(self) -> bool:
         """Whether there is something to say now."""
-        return self.owes_verdict or bool(self.said.items)
+        return self.said.may_be_held
 
     def say(self) -> list[Draft]:
         """Say that everything is gone: each item that was said, and the verdict."""
         gone = [value_draft(self._spec, self._status, key, NULL, gone=True, fresh_s=None) for key in self.said.items]
-        if self.owes_verdict:
+        if self.said.may_be_held:
             gone.append(gone_verdict(self._spec.type, self._about))
-        self.said, self.owes_verdict, self._has_said_verdict = NOTHING_TOLD, False, self.owes_verdict
+        self.said = NOTHING_TOLD
         return gone
 
     def taken(self, told: Told) -> None:
@@ -43,8 +40,7 @@ class Leaving:
     def refused(self) -> None:
         """The bus refused what was said last."""
         self.said = self.told
-        self.owes_verdict = self.owes_verdict or self._has_said_verdict
 
     def forget_told(self) -> None:
         """Another epoch has begun. What is on its way to the bus may be published in it all the same."""
-        self.said, self.told = Told(None, self.said.items), NOTHING_TOLD
+        self.said, self.told = self.said.in_another_epoch(), NOTHING_TOLD

@@ -235,10 +235,15 @@ class Source:
         if not self._wait_for_end(now):
             self._publish(self._freshness.publish_changes(now, breaker), into)
 
-    def publish_owed(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Publish what differs from what was told, unless the end of its call is about to."""
-        if not self._wait_for_end(now):
-            self._publish(self._freshness.publish_owed(now, breaker), into)
+    def publish_owed(self, now: Instant, breaker: BreakerView, into: Decision) -> float | None:
+        """Publish what differs from what was told, unless the end of its call is about to: return until when it waits.
+
+        That is monotonic. Call it again then.
+        """
+        if self._wait_for_end(now):
+            return self.calls.end.wait_until
+        self._publish(self._freshness.publish_owed(now, breaker), into)
+        return None
 
     def save(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Save all its values, with their `as_of` by the present wall clock."""

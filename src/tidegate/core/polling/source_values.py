@@ -90,10 +90,22 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
     `items` are the very mapping that `Freshness` holds, if its newest answer is what they hold. Another mapping may
     still have the same data, of an older answer.
+
+    `held_before` is, in a new epoch, whether they may hold a verdict in the same way.
     """
 
     status: FreshnessStatus | None
     items: Items
+    held_before: bool = False
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether there may be something that has to be removed if the source is gone: a verdict, and perhaps items."""
+        return self.status is not None or self.held_before or bool(self.items)
+
+    def in_another_epoch(self) -> "Told":
+        """What subscribers may hold of this in an epoch that began after it was decided."""
+        return Told(None, self.items, self.may_be_held)
 
 
 NOTHING_TOLD = Told(None, {})

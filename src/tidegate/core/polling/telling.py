@@ -11,6 +11,7 @@ after `owed_due_at`:
 Then everything that differs from what was told is said again, the moves of breakers first and without a hole.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from tidegate.core.events import Draft
@@ -21,7 +22,7 @@ from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.drafts import gone_breaker, move_draft
 from tidegate.core.polling.leaving import Leaving
 from tidegate.core.polling.source import Source
-from tidegate.core.polling.source_values import NOTHING_TOLD, Told
+from tidegate.core.polling.source_values import NOTHING_TOLD
 
 PUBLISH_OWED_S = 0.5
 """How long after a refusal it is said again, unless something else is said before: a bus in trouble is not flooded."""
@@ -40,6 +41,7 @@ class Telling:
         self._moves_under_way: list[Transition | BreakerGone] = []
         self._moves_owed: list[Transition | BreakerGone] = []
         self._leaving: dict[str, Leaving] = {}
+        self._ends_under_way: Counter[str] = Counter()  # how often it is on its way that a source is gone, by its type
 
     @property
     def untold(self) -> list[Transition]:
@@ -56,13 +58,12 @@ class Telling:
         """Whether everything is told of those that are gone. Not, if a breaker is not."""
         return not self._leaving and not self._untold
 
-    def leaves(self, leaving: Iterable[Leaving], into: Decision) -> None:
+    def leaves(self, leaving: Collection[Leaving], into: Decision) -> None:
         """Sources are polled no longer: say so."""
         for each in leaving:
-            each.owes_verdict = each.owes_verdict or self._is_unsure
-            if each.is_owed:
-                self._leaving[each.type] = each
+            self._leaving[each.type] = each
         self._say_gone(into)
+        self._forget_gone(each.type for each in leaving)
 
     def returns(self, event_type: str) -> Leaving | None:
         """Return the source of that type that is `leaving`; None if none is. It is forgotten here."""
@@ -107,11 +108,11 @@ class Telling:
     def completed(self, out: Decision, now: Instant) -> Decision:
         """Complete a decision: add what is owed, and put the moves of breakers before what they mean."""
         if self.owed_due_at is not None and (out.drafts or out.moves or now.mono >= self.owed_due_at):
-            self.owed_due_at = None
             out.moves[:0] = self._moves_owed
             self._moves_owed.clear()
-            for source in self._sources.values():
-                source.publish_owed(now, self._parts.seen_by(source, now), out)
+            sources = self._sources.values()
+            waits = [source.publish_owed(now, self._parts.seen_by(source, now), out) for source in sources]
+            self.owed_due_at = min((until for until in waits if until is not None), default=None)
             self._parts.ages.all_changed()
             self._say_gone(out)
         if out.told:
@@ -132,10 +133,8 @@ class Telling:
             del self._moves_under_way[: len(decision.moves)]
         for name, told in decision.told.items():
             if (teller := self._teller(name)) is not None:
-                teller.taken(told if decision.epoch == self._epoch else Told(None, told.items))
-        for leaving in decision.left:
-            if self._leaving.get(leaving.type) is leaving:
-                del self._leaving[leaving.type]
+                teller.taken(told if decision.epoch == self._epoch else told.in_another_epoch())
+        self._answered(decision.left)
 
     def refused(self, decision: Decision, now: Instant) -> None:
         """The bus has not published the drafts of `decision` and will not, nor any that were decided after it.
@@ -148,6 +147,7 @@ class Telling:
         for name in {**decision.told, **decision.refreshed}:
             if (teller := self._teller(name)) is not None:
                 teller.refused()
+        self._answered(decision.left)
         if decision.epoch != self._epoch and not decision.left:
             return
         # Those that were decided after it are refused too.
@@ -165,7 +165,23 @@ class Telling:
             if leaving.is_owed:
                 into.drafts += leaving.say()
                 into.told[leaving.type] = NOTHING_TOLD
-                into.left.append(leaving)
+                into.left.append(leaving.type)
+                self._ends_under_way[leaving.type] += 1
+
+    def _answered(self, left: Collection[str]) -> None:
+        """The bus has answered to a decision that says that these sources are gone."""
+        if left:
+            self._ends_under_way.subtract(left)
+            self._forget_gone(left)
+
+    def _forget_gone(self, event_types: Iterable[str]) -> None:
+        """Forget those that nothing is left to say of, and that nothing is on its way of."""
+        for event_type in event_types:
+            if not self._ends_under_way[event_type]:
+                del self._ends_under_way[event_type]
+                leaving = self._leaving.get(event_type)
+                if leaving is not None and not leaving.is_owed:
+                    del self._leaving[event_type]
 
     def _draft_of(self, move: Transition | BreakerGone) -> Draft:
         if isinstance(move, BreakerGone):
