@@ -5,7 +5,6 @@ import gc
 import hashlib
 import itertools
 import random
-import re
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, suppress
@@ -49,9 +48,6 @@ from tidegate.runtime.supervisor import Supervisor
 HOUSEKEEPING_S = 5.0
 """What the gateway looks after each second, it looks after so often here: that took a third of the time, and the date
 of HTTP headers is not kept at all. Each connection is still pinged once in `PING_S`."""
-
-REQUEST_ID = re.compile(rb'"request_id":"[0-9a-f]+",')
-"""What is drawn anew in each run."""
 
 LATER_TIMEOUT_S = 4.0
 """The timeout that a backend reckons with that is configured later."""
@@ -262,7 +258,7 @@ class World:
             self._record.heard(client, now, message, text)
         else:
             self._order.heard(client, now, message)
-        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, REQUEST_ID.sub(b"", text)))
+        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
 
     async def _compare(self, order: Order, supervisor: Supervisor, gateway: Gateway) -> None:
         while True:
