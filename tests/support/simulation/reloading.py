@@ -17,7 +17,7 @@ from simulation.reloads import ReloadScenario, draw_reloads
 from simulation.switches import Step, Switches
 from simulation.tap import Tap
 from simulation.virtual import VirtualLoop
-from simulation.world import REQUEST_ID, Report, World, observed
+from simulation.world import Report, World, observed
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.live_parts import Ground, LiveParts
 from tidegate.open_parts import OpenParts
@@ -203,7 +203,7 @@ class ReloadedWorld(World):
     def _heard(self, client: str, now: float, message: Message, text: bytes) -> None:
         self._messages += 1
         self._record.heard(client, now, message, text)
-        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, REQUEST_ID.sub(b"", text)))
+        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
 
     def _ended(self, visit: Visit) -> None:
         if self._troubles is None:
