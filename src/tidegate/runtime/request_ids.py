@@ -1,6 +1,6 @@
 """The id of a request, by which it is found in the log: made here, or taken over from whoever asks.
 
-Ids are no secrets. They are random so that those of several gateways differ, and nobody can guess the next.
+Ids are no secrets. They are random so that those of several gateways differ.
 """
 
 import random
