@@ -371,7 +371,12 @@ KEYS: Final[dict[str, Wired]] = {
                 "keys": "the keys",
                 "options": {"algorithms": ["RS256"], "audience": None, "issuer": None},
             },
-            "keys": {"kind": "public_key_file", "path": "old-1", "setting": "auth.jwt.key_file"},
+            "keys": {
+                "kind": "public_key_file",
+                "observe": "the Metrics.observe",
+                "path": "old-1",
+                "setting": "auth.jwt.key_file",
+            },
             "api.options.auth": "jwt",
         },
         given={"auth.jwt.key_file": "old-1"},

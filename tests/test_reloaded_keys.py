@@ -23,6 +23,7 @@ from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.backends.http_backend import HttpBackend
 from tidegate.runtime.access import Gate
+from tidegate.runtime.limited_log import Observe
 from tidegate.testing import MemoryStore
 
 NEEDS_RESTART = {"server.host", "server.port", "server.state_dir", "server.root_path"}
@@ -32,7 +33,7 @@ AT_TLS = {"limits.handshake_s": ("limits.handshake_s",)}
 
 
 class Authenticator(OpenAuthenticator):
-    def __init__(self, given: authentication.Authentication) -> None:
+    def __init__(self, given: authentication.Authentication, *, observe: Observe) -> None:
         self.given = given
 
     async def has_keys(self) -> None:
