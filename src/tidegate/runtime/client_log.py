@@ -1,5 +1,7 @@
 """Logs the clients that come and go: the first of a minute whole, the others in a summary."""
 
+from functools import partial
+
 from tidegate.core.instant import Instant
 from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import LeaveReason
@@ -16,25 +18,11 @@ class ClientLog:
     """The lines about the clients of one gateway. Call `close` at the end."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        logger, observe = "tidegate.gateway", metrics.observe
-        self._came = LimitedLines(
-            logger,
-            LimitedEvent.CLIENT_CONNECTED,
-            clock=clock,
-            observe=observe,
-            whole=WHOLE,
-            by="transport",
-            loudest="address",
+        lines = partial(
+            LimitedLines, "tidegate.gateway", clock=clock, observe=metrics.observe, whole=WHOLE, loudest="address"
         )
-        self._left = LimitedLines(
-            logger,
-            LimitedEvent.CLIENT_LEFT,
-            clock=clock,
-            observe=observe,
-            whole=WHOLE,
-            by="reason",
-            loudest="address",
-        )
+        self._came = lines(LimitedEvent.CLIENT_CONNECTED, by="transport")
+        self._left = lines(LimitedEvent.CLIENT_LEFT, by="reason")
 
     def came(self, connection: Connection) -> None:
         """A client has connected."""
