@@ -160,6 +160,11 @@ class ReloadUnderWay(TidegateError):
 class NothingToReload(TidegateError):
     """The gateway was started without a file, so there is nothing to read again."""
 
+    def __init__(
+        self, message: str = "expected a gateway that was started with --config: there is no file to read again"
+    ) -> None:
+        super().__init__(message)
+
 
 class MissingExtra(TidegateError, ImportError):
     """A part of Tidegate whose packages are not installed. The message has the command that installs them."""

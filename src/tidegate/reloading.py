@@ -90,7 +90,7 @@ class Reloads:
         After `HalfInForce`, all that follow are refused: nobody knows which plan to compare the next one with.
         """
         if config is None and self._reread is None:
-            raise NothingToReload("expected a gateway that was started with --config: there is no file to read again")
+            raise NothingToReload
         if self._parts is None:
             raise ReloadUnderWay("expected a gateway that is running: it starts or ends")
         if self._task is not None and not self._task.done():

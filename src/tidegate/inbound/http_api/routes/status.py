@@ -147,7 +147,7 @@ async def reload(request: ApiRequest) -> Reloaded:
     if context.gateway.clients.draining:
         raise AccessRefused(409, "expected a gateway that goes on, got one that is draining")
     if context.reloads is None:
-        raise NothingToReload("expected a gateway that was started with --config: there is no file to read again")
+        raise NothingToReload
     return await context.reloads.reload()
 
 
